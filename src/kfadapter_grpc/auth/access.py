@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from kfadapter_grpc.contract.errors import PermissionDeniedError, Unauthenticate
 from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from kfadapter_grpc.auth.bearer_tokens import SignedBearers
 
 _SCHEME = "bearer"

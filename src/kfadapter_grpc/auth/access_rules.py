@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import yaml
@@ -17,9 +17,7 @@ from msgspec import UNSET, UnsetType
 from kfadapter_grpc.contract.call import Grant, Role
 from kfadapter_grpc.contract.errors import listed
 from kfadapter_grpc.contract.identity import Identity, Way
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 MAX_RULES = 500
 """The maximum number of rules in a file: each new caller is compared with all of them, about 5 µs each."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import structlog
 
 from kfadapter_grpc.auth.issuer_keys import Fetch, IssuerKeys
-from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times, identity_of, read_token
+from kfadapter_grpc.auth.issuers import Issuers, TokenReview
+from kfadapter_grpc.auth.reloaded_files import Reloaded
+from kfadapter_grpc.auth.signed_tokens import (
+    MAX_NAME,
+    SignedToken,
+    TokenFault,
+    check_audience,
+    check_times,
+    identity_of,
+    read_token,
+)
 from kfadapter_grpc.auth.tokens import cache_newest
 from kfadapter_grpc.contract.call import Call, Caller, Grant, Role
 from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
 from kfadapter_grpc.contract.identity import Identity, Way
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kfadapter_grpc.auth.issuers import Issuers, TokenReview
-    from kfadapter_grpc.auth.reloaded_files import Reloaded
-    from kfadapter_grpc.auth.signed_tokens import SignedToken
 
 MAX_CACHED = 10_000
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,14 +20,9 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from kfadapter_grpc.addresses import is_loopback
+from kfadapter_grpc.auth.issuers import Issuer
 from kfadapter_grpc.auth.signed_tokens import MAX_HEADER_BYTES, MAX_TOKEN_BYTES, SignedToken, TokenFault
 from kfadapter_grpc.contract.errors import IssuerUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from kfadapter_grpc.auth.issuers import Issuer
 
 REFRESH_SECONDS = 300.0
 """How often keys are fetched: a key that an issuer withdraws is rejected after this time."""

@@ -12,17 +12,14 @@ import enum
 import json
 import re
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from kfadapter_grpc.auth.issuers import Issuer
 from kfadapter_grpc.contract.errors import UnauthenticatedError
 from kfadapter_grpc.contract.identity import Identity, Way
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from kfadapter_grpc.auth.issuers import Issuer
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 MAX_TOKEN_BYTES = 16 * 1024
 """The largest token; gRPC accepts no more metadata."""

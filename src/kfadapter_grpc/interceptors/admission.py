@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.errors import DrainingError, OverloadedError
+from kfadapter_grpc.interceptors.chain import Rpc
 from kfadapter_grpc.methods import CallKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from kfadapter_grpc.interceptors.chain import Rpc
-
 
 _SETTINGS = {
     CallKind.UNARY: "max_unary_calls",

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.auth.access import Access, authorize
+from kfadapter_grpc.auth.access_rules import Rules
 from kfadapter_grpc.contract.call import Authorization, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
+from kfadapter_grpc.interceptors.chain import Rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
     import grpc
-
-    from kfadapter_grpc.auth.access_rules import Rules
-    from kfadapter_grpc.interceptors.chain import Rpc
 
 AUTHORIZATION_KEY = "authorization"
 """The metadata key of credentials, `Bearer TOKEN`."""

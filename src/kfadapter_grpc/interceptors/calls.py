@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -14,8 +15,6 @@ from kfadapter_grpc.methods import VERSION_KEY, WRITE_SECONDS
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import grpc
 
     from kfadapter_grpc.interceptors.chain import Rpc

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
 
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.interceptors.calls import end_stalled, start_call
 from kfadapter_grpc.interceptors.errors import report_errors
 from kfadapter_grpc.interceptors.log import CallLog
 from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, tolerant
 from kfadapter_grpc.methods import METHODS, RpcMethod
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.errors import AdapterError
 
 TRequest = TypeVar("TRequest")
 TResponse = TypeVar("TResponse")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -15,8 +16,6 @@ from kfadapter_grpc.contract.errors import AdapterError, InternalError, KfpUnava
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from google.protobuf.message import Message
 
     from kfadapter_grpc.interceptors.chain import Rpc

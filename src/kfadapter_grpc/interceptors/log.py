@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -18,14 +19,12 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InternalError, OverloadedError
+from kfadapter_grpc.methods import RpcMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.interceptors.chain import Rpc
-    from kfadapter_grpc.methods import RpcMethod
 
 MAX_MESSAGE = 1000
 """How many characters of an error's message are logged."""

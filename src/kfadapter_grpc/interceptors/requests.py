@@ -13,14 +13,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
 from kfadapter_grpc.interceptors.calls import caller_seconds
 
 if TYPE_CHECKING:
     import grpc
     from google.protobuf.descriptor import Descriptor
-
-    from kfadapter_grpc.contract.call import Call
 
 TRequest = TypeVar("TRequest")
 _MAX_PATH = 200

@@ -7,28 +7,25 @@ forwarded, before any part of it is returned.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListArtifactsRequest, MetricsOfRun
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.listing import Page, PageRequest
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSourceState, RunTask
 from kfadapter_grpc.kfp.rest import MAX_PAGE_BYTES, record_weight
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.kfp.runs import Runs
+from kfadapter_grpc.kfp.runs import Runs
 
 _THREADS = 32
 """How many runs are read at once for all calls."""

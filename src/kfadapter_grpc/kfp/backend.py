@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
@@ -20,11 +20,7 @@ from kfadapter_grpc.kfp.rest import V2, Rest
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_grpc.spool import SpoolPlace
+from kfadapter_grpc.spool import SpoolPlace
 
 _PROBE_SECONDS = 3.0
 

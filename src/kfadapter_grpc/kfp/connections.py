@@ -8,14 +8,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import certifi
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kfadapter_grpc.kfp.exchange import Exchange
 
 MAX_IDLE_SECONDS = 60.0

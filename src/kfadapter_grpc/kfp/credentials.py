@@ -7,17 +7,13 @@ A multi-user KFP identifies its user by that header, or by one that the service 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import structlog
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
 from kfadapter_grpc.kfp.connections import file_stamp
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from kfadapter_grpc.contract.call import Call
 
 MAX_TOKEN_BYTES = 64 * 1024
 """More than any header that a server accepts."""

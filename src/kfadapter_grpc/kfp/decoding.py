@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Hashable
 from datetime import datetime, timezone
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import structlog
 from msgspec import inspect
 
 from kfadapter_grpc.contract.errors import KfpError
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.contract.values import NumberText, json_text, well_formed
 from kfadapter_grpc.kfp.transport import Response, ResponseTooLargeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from kfadapter_grpc.contract.spec import Json
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ import io
 import mmap
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -21,15 +22,13 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import ByteStream, PipelineDownload, PipelineRef, VersionRef
 from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION
 from kfadapter_grpc.kfp.versions import no_version_yet, version_context
 from kfadapter_grpc.spool import Spool, SpoolPlace, disk_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.pipelines import Pipelines
 
 T = TypeVar("T")

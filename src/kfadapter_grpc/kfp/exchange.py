@@ -13,24 +13,22 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeAlias
 
 import httptools
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.kfp.connections import IncompleteResponseError, NoResponseError, NotHttpError, TlsExpectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from types import TracebackType
-
     from typing_extensions import Self
 
-    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.telemetry.traces import SentSpan
 
 

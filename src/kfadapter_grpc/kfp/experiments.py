@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.experiments import (
     DEFAULT_EXPERIMENT,
     CreateExperimentRequest,
@@ -23,6 +23,8 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     ListJson,
     ListQuery,
+    Predicate,
+    Rest,
     contains,
     equals,
     non_empty,
@@ -33,10 +35,6 @@ from kfadapter_grpc.kfp.rest import (
 )
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.rest import Predicate, Rest
 
 _EXPERIMENTS = f"{V2}/experiments"
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "experiment_id": "id"}

@@ -12,27 +12,23 @@ import json
 import re
 import tarfile
 import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, KfpUnavailableError
 from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import TokenFile
 from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import V2, Rest, segment
+from kfadapter_grpc.kfp.run_nodes import Pod
 from kfadapter_grpc.kfp.transport import Request, StreamedResponse, Transport, TransportSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.run_nodes import Pod
 
 MAIN_LOGS = "main-logs"
 """The artifact under which Argo archives the log of a task's container."""

@@ -7,29 +7,33 @@ they are forwarded, and no log is read if KFP denies that.
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import LogNote, LogPiece, ReadLogsRequest, RunState, RunTask
 from kfadapter_grpc.kfp.artifact_bytes import READ_ERRORS, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.log_sources import CONTAINER, KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
+from kfadapter_grpc.kfp.log_sources import (
+    CONTAINER,
+    KFP,
+    KUBERNETES,
+    MAIN_LOGS,
+    LogSources,
+    NoLogError,
+    PodLogs,
+    SentLog,
+)
 from kfadapter_grpc.kfp.rest import Rest, explained
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.kfp.log_sources import PodLogs
-    from kfadapter_grpc.kfp.run_nodes import Pod
-    from kfadapter_grpc.kfp.run_reader import RunReader
+from kfadapter_grpc.kfp.run_nodes import Pod
+from kfadapter_grpc.kfp.run_reader import RunReader
 
 TAIL_LINES = 20
 """How many lines the tail of a log has."""

@@ -14,20 +14,17 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
 
+from kfadapter_grpc.contract.call import Call, Limits
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError
 from kfadapter_grpc.kfp.failures import Operation as Op
 from kfadapter_grpc.kfp.transport import Request, Response
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kfadapter_grpc.contract.call import Call, Limits
 
 MAX_CACHED = 20_000
 """How many resources' namespaces are cached."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Json
 
 _METRIC = "Metric"
 _ITEM = "ITERATOR_INPUT"

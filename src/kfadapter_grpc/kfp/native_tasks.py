@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
 from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, Rest, explained, paginate, segment
@@ -29,12 +31,6 @@ from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of,
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Key, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, SpecTasks, TaskInputs
 from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.error_table import Context
 
 _ROOT = "ROOT"
 _CACHED = "CACHED"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.listing import Page, PageRequest, View
 from kfadapter_grpc.contract.pipelines import (
     Changes,
@@ -34,6 +36,8 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     ListJson,
     ListQuery,
+    Predicate,
+    Rest,
     after,
     contains,
     equals,
@@ -48,13 +52,7 @@ from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.uploads import Uploader
 from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, Versions, no_version_yet, version_context, version_path
 from kfadapter_grpc.kfp.writes import ensure_created, ensure_deleted
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.spool import SpoolPlace
+from kfadapter_grpc.spool import SpoolPlace
 
 J = TypeVar("J", "PipelineJson", "VersionJson")
 

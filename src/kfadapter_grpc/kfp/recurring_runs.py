@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
+from kfadapter_grpc.contract.listing import Page, PageRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
-from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.contract.recurring_runs import (
+    CreateRecurringRunRequest,
+    CronSchedule,
+    IntervalSchedule,
+    ListRecurringRunsRequest,
+    RecurringRun,
+    Schedule,
+)
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
+from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, Rest, equals, paginate, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import check_values
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
 from kfadapter_grpc.next_starts import has_ended, next_start
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Page, PageRequest
-    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, Schedule
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.experiments import Experiments
-    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 _RECURRING_RUNS = f"{V2}/recurringruns"
 _SORT_KEYS = {"created_at": "created_at", "display_name": "display_name", "recurring_run_id": "recurring_run_id"}

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Generic, TypeAlias, TypeVar
+from typing import BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.listing import Order, Page
+from kfadapter_grpc.contract.pipelines import PipelineFile
 from kfadapter_grpc.kfp.decoding import decode_response
 from kfadapter_grpc.kfp.error_table import Context, explain
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, Operation, is_page, read_failure
@@ -25,12 +28,6 @@ from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
 from kfadapter_grpc.kfp.spec.values import weight
 from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError, Transport
 from kfadapter_grpc.spool import disk_faults
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import PipelineFile
 
 J = TypeVar("J")
 T = TypeVar("T")

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
 from kfadapter_grpc.contract.parameters import check_parameters
@@ -24,19 +26,14 @@ from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, CreateRunRequest, Run, run_id_for
 from kfadapter_grpc.contract.spec import Json, ParameterType, PipelineFormat
 from kfadapter_grpc.kfp.error_table import Context
+from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.rest import Rest, post
 from kfadapter_grpc.kfp.run_json import RunJson, origin_text
 from kfadapter_grpc.kfp.run_reader import RUNS, RunReader
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import UNKNOWN_OUTCOME, KeyLocks, followup_call, of_unknown_outcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.experiments import Experiments
-    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 _MISSING = (
     errors.PipelineNotFoundError,

@@ -7,22 +7,19 @@ import binascii
 import hashlib
 import re
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from kfadapter_grpc.contract.labels import ORIGIN_CHARACTERS, ORIGIN_LABEL, split_labels
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.experiments import storage_state
 from kfadapter_grpc.kfp.rest import ListJson
 from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Json
 
 _DRIVER = "-driver"
 _WORKFLOW_NODES = frozenset({"root", "root-driver-dag", "entrypoint"})

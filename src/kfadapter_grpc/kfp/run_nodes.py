@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_outputs import (
     ConfusionMatrix,
     ConfusionRow,
@@ -19,12 +21,9 @@ from kfadapter_grpc.contract.run_outputs import (
 )
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunSources, RunState, RunTask
+from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.workflow import Step
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"

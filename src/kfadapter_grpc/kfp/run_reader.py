@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaiting
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunSourceState, RunState
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
@@ -31,12 +34,6 @@ from kfadapter_grpc.kfp.spec_tasks import RunSpecs, SpecTasks, with_unstarted
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import Versions
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
 
 T = TypeVar("T")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import LINE_START, label_key_text, label_text
 from kfadapter_grpc.contract.listing import Page, PageRequest, StorageState, View
@@ -17,6 +18,8 @@ from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import Experiments, storage_filter
 from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.logs import RunLogs
+from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.rest import (
     ListQuery,
     Predicate,
@@ -29,18 +32,11 @@ from kfadapter_grpc.kfp.rest import (
     sort_by,
 )
 from kfadapter_grpc.kfp.run_creation import RunCreator
+from kfadapter_grpc.kfp.run_json import OneRunJson, RunJson
+from kfadapter_grpc.kfp.run_nodes import RunNodes
 from kfadapter_grpc.kfp.run_reader import RunReader, run_path
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_deleted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.logs import RunLogs
-    from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.run_json import OneRunJson, RunJson
-    from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 _SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
 _FIRST_PAUSE_SECONDS = 0.1

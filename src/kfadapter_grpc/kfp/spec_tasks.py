@@ -8,25 +8,22 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import Json, PipelineFormat, Task, TaskKind
 from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.kfp.run_nodes import Key, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec import summarize
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.versions import Versions
-    from kfadapter_grpc.kfp.workflow import Step
+from kfadapter_grpc.kfp.versions import Versions
+from kfadapter_grpc.kfp.workflow import Step
 
 MAX_SPEC_BYTES = 8 * 1024 * 1024
 """Larger specs are not read for the tasks of a run."""

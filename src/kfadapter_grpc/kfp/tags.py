@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SHA256 = RESERVED_TAG_PREFIX + "sha256"
 """The checksum of the file that a version was made from."""

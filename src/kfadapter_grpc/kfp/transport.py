@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, error_message
 from kfadapter_grpc.kfp.credentials import Credentials
 from kfadapter_grpc.kfp.exchange import Exchange, KfpObserver, ResponseReader, TimerThread, request_head, send
+from kfadapter_grpc.spool import Spool
 from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
     import socket
 
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.spool import Spool
     from kfadapter_grpc.telemetry.traces import SentSpan
 
 Query: TypeAlias = Sequence[tuple[str, str]]

@@ -12,13 +12,22 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.pipelines import (
+    IfExists,
+    Pipeline,
+    PipelineFile,
+    PipelineVersion,
+    UploadPipelineMetadata,
+    UploadResult,
+)
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
@@ -28,10 +37,6 @@ from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, version_number
 from kfadapter_grpc.kfp.writes import KeyLocks, followup_call, of_unknown_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineFile, PipelineVersion, UploadPipelineMetadata
     from kfadapter_grpc.kfp.pipelines import PipelineJson, Pipelines
 
 _MAX_LOSSES = 5

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.listing import Page, PageRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.decoding import known_time
@@ -20,6 +23,8 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     ListJson,
     ListQuery,
+    Predicate,
+    Rest,
     equals,
     explained,
     non_empty,
@@ -30,14 +35,7 @@ from kfadapter_grpc.kfp.rest import (
 from kfadapter_grpc.kfp.spec import summarize
 from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_deleted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Page, PageRequest
-    from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.spool import Spool
+from kfadapter_grpc.spool import Spool
 
 T = TypeVar("T")
 

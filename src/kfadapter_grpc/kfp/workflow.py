@@ -10,22 +10,19 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+from kfadapter_grpc.contract.runs import RunTask
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.kfp.decoding import decode_text, known_time
 from kfadapter_grpc.kfp.run_nodes import METRICS, artifact
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.runs import RunTask
-    from kfadapter_grpc.contract.spec import Json
 
 MAX_NODES_BYTES = 128 * 1024 * 1024
 _ATTEMPT = re.compile(r"\((\d+)\)$")

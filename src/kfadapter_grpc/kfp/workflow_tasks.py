@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,13 +31,15 @@ from kfadapter_grpc.kfp.run_nodes import (
     RunNodes,
     task_label,
 )
-from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow, with_outputs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from kfadapter_grpc.kfp.workflow import NodeJson, Step, Workflow
-
+from kfadapter_grpc.kfp.workflow import (
+    NodeJson,
+    Step,
+    UnreadableWorkflowError,
+    Workflow,
+    moment,
+    read_workflow,
+    with_outputs,
+)
 
 _DRIVERS = frozenset({"system-dag-driver", "system-container-driver"})
 _CONTAINERS = frozenset({"system-container-executor", "retry-system-container-executor"})

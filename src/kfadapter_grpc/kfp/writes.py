@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.kfp.transport import NotSentError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from kfadapter_grpc.contract.call import Call
 
 T = TypeVar("T")
 

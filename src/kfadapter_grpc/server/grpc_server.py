@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_
 from kfadapter_grpc.services import add_servicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from typing_extensions import Self
 
     from kfadapter_grpc.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.auth.bearer_tokens import PATH, SignedBearers
@@ -17,10 +17,6 @@ from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import Credentials, TokenFile
 from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError, Transport, TransportSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 _CONNECT_SECONDS = 3.0
 _ACCEPT = "application/json, application/jwk-set+json"

@@ -10,17 +10,17 @@ from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.backend import KfpBackend
 from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.exchange import KfpObserver
 from kfadapter_grpc.kfp.log_sources import kubernetes_api
 from kfadapter_grpc.kfp.mlmd.store import StoreSettings
 from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 from kfadapter_grpc.setting_checks import token_path
 from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.exchange import KfpObserver
     from kfadapter_grpc.settings import Settings
-    from kfadapter_grpc.spool import SpoolPlace
 
 KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes puts the token of a pod's service account, its own CAs, and the pod's namespace."""

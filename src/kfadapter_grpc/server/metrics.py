@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -15,21 +16,18 @@ from grpc import StatusCode
 from prometheus_client.registry import Collector
 
 from kfadapter_grpc.contract.errors import all_error_classes
+from kfadapter_grpc.daemon.log import LogWriter
+from kfadapter_grpc.interceptors.chain import Rpc
 from kfadapter_grpc.interceptors.log import call_code
+from kfadapter_grpc.kfp.exchange import KfpRequest
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.metrics import catalog
+from kfadapter_grpc.server.grpc_server import AdapterServer
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from prometheus_client import CollectorRegistry, Counter, Histogram
     from prometheus_client import Metric as Family
-
-    from kfadapter_grpc.daemon.log import LogWriter
-    from kfadapter_grpc.interceptors.chain import Rpc
-    from kfadapter_grpc.kfp.exchange import KfpRequest
-    from kfadapter_grpc.server.grpc_server import AdapterServer
-    from kfadapter_grpc.watch.poller import WatchPoller
 
 _KNOWN_STATUS = frozenset(HTTPStatus)
 _CODE_NAMES = {

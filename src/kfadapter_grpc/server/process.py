@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from kfadapter_grpc.daemon.log import LogWriter, logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.interceptors.log import AuditLog
+from kfadapter_grpc.kfp.backend import KfpBackend
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks
@@ -31,11 +33,8 @@ from kfadapter_grpc.upload.limits import UploadLimits
 from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.kfp.backend import KfpBackend
     from kfadapter_grpc.settings import Settings
 
 ABANDON_SECONDS = 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -17,9 +19,6 @@ from kfadapter_grpc.interceptors.authentication import Authentication
 from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from kfadapter_grpc.auth.bearer_tokens import SignedBearers
     from kfadapter_grpc.settings import Settings
 

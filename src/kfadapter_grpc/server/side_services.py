@@ -7,6 +7,7 @@ grpc.reflection.v1 and as v1alpha, which have the same messages under two names.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,6 @@ from kfadapter_grpc import health
 from kfadapter_grpc.daemon.listening import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
     from grpc_reflection.v1alpha.reflection_pb2 import (  # type: ignore[import-untyped]
         ServerReflectionRequest,

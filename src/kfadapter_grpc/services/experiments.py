@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceServicer
 from kfadapter_grpc.contract import experiments as contract
+from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.services.responses import deletion, listing, unary
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.experiments import Experiments
 
 
 class ExperimentServicer(ExperimentServiceServicer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kfadapter.v1 import identity_pb2 as pb
@@ -12,8 +13,6 @@ from kfadapter_grpc.contract.identity import WhoAmI
 from kfadapter_grpc.interceptors.calls import current_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc
 
 

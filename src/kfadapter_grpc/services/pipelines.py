@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kfadapter.v1 import pipeline_pb2 as pb
@@ -10,17 +11,14 @@ from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import pipelines as contract
 from kfadapter_grpc.contract.errors import InvalidUploadError
 from kfadapter_grpc.interceptors.calls import caller_seconds, current_call
+from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.methods import download_seconds, upload_seconds
 from kfadapter_grpc.services.responses import listing, message, unary
+from kfadapter_grpc.upload.limits import UploadLimits
 from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import grpc
-
-    from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.upload.limits import UploadLimits
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 """The size of a download's chunk in one message."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceServicer
 from kfadapter_grpc.contract import recurring_runs as contract
+from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 from kfadapter_grpc.services.responses import deletion, listing, unary
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 
 
 class RecurringRunServicer(RecurringRunServiceServicer):

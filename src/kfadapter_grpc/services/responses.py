@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -13,6 +14,7 @@ from google.protobuf.struct_pb2 import Value
 
 from kfadapter.v1 import run_pb2
 from kfadapter_grpc.codec import read_request, to_message
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidPageTokenError
 from kfadapter_grpc.contract.listing import Page, PageOfListRequest, PageRequest
 from kfadapter_grpc.contract.values import Replacements
@@ -20,12 +22,8 @@ from kfadapter_grpc.interceptors.calls import current_call
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import grpc
     from google.protobuf.descriptor import Descriptor
-
-    from kfadapter_grpc.contract.call import Call
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")

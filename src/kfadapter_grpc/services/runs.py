@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,18 +12,15 @@ from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import runs as contract
 from kfadapter_grpc.contract import watches
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.kfp.logs import RunLogs
+from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.responses import deletion, listing, message, unary
+from kfadapter_grpc.watch.poller import WatchPoller
 from kfadapter_grpc.well_known import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import grpc
-
-    from kfadapter_grpc.kfp.logs import RunLogs
-    from kfadapter_grpc.kfp.runs import Runs
-    from kfadapter_grpc.watch.poller import WatchPoller
 
 
 class RunServicer(RunServiceServicer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
@@ -26,8 +27,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from opentelemetry.sdk.resources import Resource
     from prometheus_client import CollectorRegistry
     from prometheus_client import Metric as Family

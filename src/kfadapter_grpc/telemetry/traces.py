@@ -6,6 +6,7 @@ Names and attributes follow the semantic conventions (1.44) for RPC and HTTP. Th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -15,19 +16,17 @@ from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.trace import SpanKind, Status, format_span_id, format_trace_id, get_current_span, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 
+from kfadapter_grpc.interceptors.chain import Rpc
 from kfadapter_grpc.interceptors.log import call_code
 from kfadapter_grpc.telemetry.spans import rpc_attributes
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterator, Mapping
 
     from opentelemetry.context import Context
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, Tracer
     from structlog.typing import EventDict, WrappedLogger
-
-    from kfadapter_grpc.interceptors.chain import Rpc
 
 _SERVER_FAULTS = frozenset(
     {

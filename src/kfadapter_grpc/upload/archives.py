@@ -16,16 +16,13 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import BinaryIO, TypeVar
 
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import InvalidPipelineFileError
 from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.limits import LATE, UploadLimits, invalid_file, quoted, unpacked_too_large
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
 
 T = TypeVar("T")
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.spool import SpoolPlace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _MIB = 1 << 20
 _MAX_QUOTE = 60

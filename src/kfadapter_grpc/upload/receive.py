@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
 
 import grpc
 import yaml
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import ByteStream, FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import open_member
@@ -17,11 +18,6 @@ from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
 from kfadapter_grpc.upload.limits import LATE, UploadLimits, quoted, too_large
 from kfadapter_grpc.upload.syntax import check_syntax, find_faulty_key, find_wide_character
 from kfadapter_grpc.upload.text import CheckedText, is_plain_yaml
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from kfadapter_grpc.contract.call import Call
 
 _EXPLANATION_SECONDS = 10.0
 """How long the position of a fault is searched for after KFP rejected a file."""

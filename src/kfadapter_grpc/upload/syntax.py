@@ -11,21 +11,19 @@ it beforehand takes time, and some of it KFP accepts in an Argo Workflow.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import yaml
 
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import InvalidPipelineFileError
 from kfadapter_grpc.upload.limits import LATE, invalid_file, quoted
+from kfadapter_grpc.upload.text import CheckedText
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from yaml._yaml import Mark as CMark
     from yaml.error import Mark
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
-    from kfadapter_grpc.upload.text import CheckedText
 
 MAX_ALIASES = 100_000
 MAX_DEPTH = 1_000

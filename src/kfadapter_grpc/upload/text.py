@@ -6,17 +6,13 @@ import codecs
 import re
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import yaml
 
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.pipelines import ByteStream
 from kfadapter_grpc.upload.limits import LATE, invalid_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import ByteStream
 
 _CHUNK = 1 << 14
 _LONG_TOKEN = 1 << 20

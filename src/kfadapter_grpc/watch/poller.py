@@ -13,11 +13,12 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
@@ -26,16 +27,12 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
+from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
+from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.metrics import catalog
+from kfadapter_grpc.metrics.catalog import Metric
 from kfadapter_grpc.watch.registry import MAX_WATCHED, FilterGroup, Registry, RunCache, chunks
 from kfadapter_grpc.watch.watch import EventQueue, Scope, Watch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
-    from kfadapter_grpc.kfp.runs import Runs
-    from kfadapter_grpc.metrics.catalog import Metric
 
 HEARTBEAT_SECONDS = 30.0
 POLL_SECONDS = 2.0

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.watch.watch import Scope, Watch
+from kfadapter_grpc.watch.watch import Scope, Watch
 
 CHUNK = 100
 """How many ids one request to KFP contains: more would make URLs that proxies reject."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import datetime
 
+from kfadapter_grpc.contract.call import Authorization, Limits
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunEvent, RunGone, WatchRunsRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
-
-    from kfadapter_grpc.contract.call import Authorization, Limits
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LEFT = "left"

@@ -12,22 +12,18 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
 from kfadapter_grpc.kfp.error_table import general, pipelines, runs
 from kfadapter_grpc.kfp.error_table.general import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, TLS_EXPECTED, Context, Row
 from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_EXPERIMENT, NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.transport import Response
+from kfadapter_grpc.kfp.transport import Response
 
 __all__ = [
     "KFP_FILE_LIMIT",

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 
 KFP_FILE_LIMIT = 33_554_432
 """The largest file that KFP accepts (32 MiB)."""

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+from kfadapter_grpc.contract.runs import RunTask
 from kfadapter_grpc.contract.spec import Json, TaskKind
 from kfadapter_grpc.contract.values import json_text
-from kfadapter_grpc.kfp.mlmd.records import SESSION, read_session, session_of
+from kfadapter_grpc.kfp.mlmd.records import SESSION, Execution, Producers, RecordedRun, read_session, session_of
 from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, METRICS, RunNodes, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX, TaskInputs
 from kfadapter_grpc.kfp.workflow import hashed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.runs import RunTask
-    from kfadapter_grpc.kfp.mlmd.records import Execution, Producers, RecordedRun
 
 _SUFFIXES = "(0)", ""
 """Suffixes of the names of the nodes around a node: `(0)` if every template is retried, as KFP 2.17 is installed."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import parse_qs
 
 import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
 from kfadapter_grpc.kfp.decoding import decode_or_empty
+from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.well_known import json_object
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 
 _MAX_MILLISECONDS = LARGEST_EXACT_INTEGER / 1e3
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.metadata_store_pb2_grpc import MetadataStoreServiceStub
 from kfadapter_grpc.kfp.mlmd.outputs import with_outputs
 from kfadapter_grpc.kfp.mlmd.records import RecordedRun, artifact, execution
+from kfadapter_grpc.kfp.run_nodes import RunNodes
 from kfadapter_grpc.telemetry.spans import rpc_attributes, sent_span
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 PAGE_SIZE = 100
 """Executions per page; for more the store returns 101, without indicating that there are more."""

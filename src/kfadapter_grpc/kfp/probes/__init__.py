@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError
@@ -17,10 +17,6 @@ from kfadapter_grpc.kfp.probes.facts import INCONCLUSIVE, PROBES
 from kfadapter_grpc.kfp.probes.reachability import STAGES, Reach, Stage, reach
 from kfadapter_grpc.kfp.probes.session import FAULTS, NO_SAMPLE, DiffersError, InconclusiveError, Probe, ProbeSession
 from kfadapter_grpc.kfp.transport import Transport, TransportSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
 
 __all__ = ["NO_SAMPLE", "PROBES", "STAGES", "Finding", "Outcome", "Probe", "Reach", "Stage", "measure", "reach"]
 

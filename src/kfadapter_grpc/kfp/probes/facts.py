@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,10 +30,6 @@ from kfadapter_grpc.kfp.probes.session import (
 from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListJson, ListQuery, Predicate, equals, segment
 from kfadapter_grpc.kfp.transport import Request, Response
 from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 INCONCLUSIVE = frozenset({401, 403, 429, 502, 503, 504})
 """Responses that say nothing about a fact: access is denied, or KFP cannot serve now."""

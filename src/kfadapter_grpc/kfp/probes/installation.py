@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from kfadapter_grpc.kfp.probes.session import DiffersError, InconclusiveError, ProbeSession, decoded
 from kfadapter_grpc.kfp.rest import ListQuery, segment
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _ENDED = {"operation": "IN", "key": "state", "string_values": {"values": ["SUCCEEDED", "FAILED"]}}
 _RETRIES_FAILURES = {"", "OnFailure", "Always"}

@@ -7,11 +7,11 @@ import socket
 import ssl
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,10 +32,6 @@ from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.failures import is_page, read_failure
 from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Response, Transport, TransportSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 REACH_SECONDS = 10.0
 

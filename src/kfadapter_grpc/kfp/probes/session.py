@@ -7,10 +7,11 @@ import io
 import json
 import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -24,10 +25,6 @@ from kfadapter_grpc.kfp.rest import V2, ListQuery, Predicate, Rest, post_file
 from kfadapter_grpc.kfp.transport import Request, Response, Transport
 from kfadapter_grpc.kfp.versions import VersionJson
 from kfadapter_grpc.spool import SpoolPlace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
 
 T = TypeVar("T")
 

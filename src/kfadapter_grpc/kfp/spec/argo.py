@@ -6,8 +6,8 @@ A key of the Workflow (argoproj.io/v1alpha1) that is neither read nor known to b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import (
     Artifact,
@@ -23,10 +23,6 @@ from kfadapter_grpc.kfp.spec.argo_template import Step, Template, read_template
 from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES, Part
 from kfadapter_grpc.kfp.spec.tree import Group, Node, build_tasks
 from kfadapter_grpc.kfp.spec.values import ITEM, Source, Sources, item_of, no_sources, one_line, one_line_of, parsed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 _ANNOTATION = "pipelines.kubeflow.org/pipeline_spec"
 _SDK_ANNOTATION = "pipelines.kubeflow.org/kfp_sdk_version"

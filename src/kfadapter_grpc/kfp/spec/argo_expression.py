@@ -7,13 +7,9 @@ Argo substitutes values for `{{...}}` as texts; here the names of their sources 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from kfadapter_grpc.kfp.spec.values import ITEM, Source, Sources, shortened
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(

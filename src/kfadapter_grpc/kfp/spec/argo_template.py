@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import KubernetesExtra, TaskKind, TaskResources
 from kfadapter_grpc.kfp.spec.argo_expression import names_in_depends, with_sources_in_braces
+from kfadapter_grpc.kfp.spec.part import Part
 from kfadapter_grpc.kfp.spec.tree import MAX_TASKS, without_cycles
 from kfadapter_grpc.kfp.spec.values import Sources, fill_resources
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from kfadapter_grpc.kfp.spec.part import Part
 
 _CACHE_SWITCHES = ("pipelines.kubeflow.org/enable_caching", "pipelines.kubeflow.org/cache_enabled")
 _STALENESS = "pipelines.kubeflow.org/max_cache_staleness"

@@ -6,17 +6,14 @@ empty; `null` reads as absent, as it does for KFP.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.kfp.spec.values import UNREADABLE, is_deeper, one_line, text_weight
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.spec import Json
 
 T = TypeVar("T")
 

@@ -7,16 +7,12 @@ level. So a group is shown before the contents of its tasks, and once the summar
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from kfadapter_grpc.contract.spec import Task
+from kfadapter_grpc.kfp.spec.part import Part
 from kfadapter_grpc.kfp.spec.values import weight
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Task
-    from kfadapter_grpc.kfp.spec.part import Part
 
 MAX_TASK_DEPTH = 20
 """Levels of tasks: protobuf rejects messages nested more than 100 deep, tools for JSON fewer."""

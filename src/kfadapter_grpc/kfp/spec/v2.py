@@ -7,8 +7,9 @@ and `resolver` of an executor, `singlePlatformSpecs` of a component among them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from kfadapter_grpc.contract.spec import Artifact, Json, Parameter, ParameterType, PipelineFormat, SpecSummary, TaskKind
 from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES, Part
@@ -17,10 +18,6 @@ from kfadapter_grpc.kfp.spec.v2_component import Component, Input, TaskSpec, rea
 from kfadapter_grpc.kfp.spec.v2_condition import describe_condition
 from kfadapter_grpc.kfp.spec.v2_executor import Executor, read_executor, read_executors, read_platform
 from kfadapter_grpc.kfp.spec.values import Source, Sources, item_of, no_sources, one_line_of, shortened, typed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
 
 Named = TypeVar("Named", Parameter, Artifact)
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import Task
 from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES, Part
 from kfadapter_grpc.kfp.spec.tree import MAX_TASKS, without_cycles
 from kfadapter_grpc.kfp.spec.values import one_line, shortened
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 _COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
 _STRATEGIES = {"", "TRIGGER_STRATEGY_UNSPECIFIED", "ALL_UPSTREAM_TASKS_SUCCEEDED", _COMPLETED}

@@ -8,10 +8,7 @@ understood.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 _TOKEN = re.compile(
     r"""\s*(?:

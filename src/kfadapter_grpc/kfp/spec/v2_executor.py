@@ -7,17 +7,13 @@ name is that of the object, if it has one.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import KubernetesExtra, TaskKind, TaskResources
+from kfadapter_grpc.kfp.spec.part import Part
 from kfadapter_grpc.kfp.spec.v2_component import Input, read_parameter
 from kfadapter_grpc.kfp.spec.values import fill_resources
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from kfadapter_grpc.kfp.spec.part import Part
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]\}\}")
 _GIGABYTE = 10**9
