@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +21,6 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  #
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from google.protobuf.descriptor import FileDescriptor
     from google.protobuf.message import Message
 

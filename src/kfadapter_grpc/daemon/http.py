@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ssl
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
-    from pathlib import Path
 
     from starlette.types import ASGIApp
 

@@ -7,20 +7,18 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
 
+from kfadapter_grpc.daemon.appended_file import AppendedFile
 from kfadapter_grpc.version import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from structlog.typing import Processor
     from typing_extensions import Self
-
-    from kfadapter_grpc.daemon.appended_file import AppendedFile
 
 MAX_LINES = 10_000
 """The maximum number of queued lines while stderr is not read."""

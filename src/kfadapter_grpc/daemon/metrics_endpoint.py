@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
@@ -24,8 +25,6 @@ from kfadapter_grpc.addresses import OFF
 from kfadapter_grpc.daemon.listening import bound_address, bound_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client.registry import Collector
     from structlog.typing import FilteringBoundLogger
