@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .execution import EXECUTOR_LOGS, OVER, WHOLE, State, TaskReport, iteration_of, task_name
 from .json_text import rfc3339, to_json, without_empty
-from .store import Documents
+
+if TYPE_CHECKING:  # the processes of runs import this module, and need neither store nor Starlette
+    from .store import Documents
 
 _WHOLE_NAME: Final = "root-driver-dag"
 _NOT_ENDED = "0001-01-01T00:00:00Z"
