@@ -125,7 +125,9 @@ def parse_issuers(data: bytes) -> Issuers:
     try:
         return msgspec.convert(tables, Issuers, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
-        raise IssuersError(str(error)) from None
+        text = str(error)
+        text += f"; a role is one of {', '.join(role.value for role in Role)}" if "enum value" in text else ""
+        raise IssuersError(text) from None
 
 
 def _check_url(name: str, url: str) -> None:
