@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ class FakeWatches(FakeRuns):
         events, error = self.telling.pop(0)
         if self.opens:
             context.send_initial_metadata(((REQUEST_ID_KEY, "one"),))
+            time.sleep(0.01)  # grpc.aio may lose metadata that arrives together with the end
         yield from events
         if error is not None:
             context.abort_with_status(wire_status(error))
