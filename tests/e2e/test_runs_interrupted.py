@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import uuid
-from concurrent import futures
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -85,15 +85,10 @@ def test_ten_copies_at_once_make_one_run(tmp_path: Path, name: str, moment: str)
 
 
 def _wait_for_one(calls: list[Call]) -> None:
-    answered = futures.Future[None]()
-
-    def set_once(_: object) -> None:
-        if answered.set_running_or_notify_cancel():
-            answered.set_result(None)
-
+    answered = threading.Event()
     for call in calls:
-        call.add_done_callback(set_once)
-    answered.result(CALL_SECONDS)
+        call.add_done_callback(lambda _: answered.set())
+    assert answered.wait(CALL_SECONDS)
 
 
 def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None:
